@@ -53,7 +53,7 @@ FAULTS: dict[str, tuple[dict[str, object], ...]] = {
     "partial": ({"fault": "missing_fields", "fields": ["endpoint_id"], "every_row": 3, "path": "/v1/models/usage"},),
     "stale": ({"fault": "server_error", "status": 503, "path": "/*usage*"},),
 }
-"""What fal is made to do once the demo's history is loaded."""
+"""Faults of fal once the demo's history is loaded."""
 
 _FORTY = 40
 _SCRAPED = "fal_exporter_snapshot_timestamp_seconds"

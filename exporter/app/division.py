@@ -149,17 +149,17 @@ class Division:
 
     @property
     def owned(self) -> int:
-        """How many accounts this replica asks fal for."""
+        """Number of accounts that this replica asks fal for."""
         return sum(held.is_good for held in self._held.values())
 
     @property
     def under_way(self) -> int:
-        """How many calls of the leader are made here."""
+        """Number of the leader's calls that are made here."""
         return len(self._doing)
 
     @property
     def reaches_fal(self) -> bool | None:
-        """Whether fal answered the last try after a call that did not reach it; None where none is made."""
+        """True if fal answered the last try after a call that did not reach it; None where none is made."""
         return self._contact.reaches
 
     @property

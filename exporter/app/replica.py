@@ -386,7 +386,7 @@ class Replica:
 
     @property
     def _reaches_fal(self) -> bool | None:
-        """Whether fal answered the last try, as leader or as the owner of accounts; None where none was made."""
+        """True if fal answered the last try, as leader or as the owner of accounts; None where none was made."""
         if self._division is not None and self._division.reaches_fal is False:
             return False
         return self._contact.reaches

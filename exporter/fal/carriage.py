@@ -57,7 +57,7 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What has come of an errand.
+    """Outcome of an errand.
 
     Attributes:
         status: of HTTP; 0 where there was no answer.
@@ -77,7 +77,7 @@ class Answer:
 
     @property
     def lacks_contact(self) -> bool:
-        """Whether fal was not reached, which may be this exporter's own network or proxy."""
+        """True if fal was not reached, which may be this exporter's own network or proxy."""
         return self.failure in NO_CONTACT
 
     def response(self, request: httpx.Request) -> httpx.Response:

@@ -174,7 +174,7 @@ class _Sums:
 
     @property
     def falls_short(self) -> bool:
-        """Whether the pages have less than the summary, by more than sums of rounded numbers can differ."""
+        """True if the pages have less than the summary, by more than sums of rounded numbers can differ."""
         return self.read is not None and self.stated - self.read > self._rows * _PER_ROW + self.stated // _PER_DOLLAR
 
 

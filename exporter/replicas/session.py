@@ -56,7 +56,7 @@ class Session:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection, as far as is known."""
+        """True while there is a connection, as far as is known."""
         return self._connection is not None
 
     @contextmanager

@@ -102,6 +102,15 @@ class Stage:
                 return account
         return pytest.fail(f"{replica} owns nothing")
 
+    async def call_under_way(self) -> tuple[str, asyncio.Task[str]]:
+        """Have b ask for an account of its own while fal answers nobody; return that, and who waits for the answer."""
+        account = await self.owner_is("b")
+        self.fal.may_answer.clear()
+        before = len(self.fal.asked)
+        call = asyncio.create_task(self.ask(account))
+        await eventually(lambda: len(self.fal.asked) > before)
+        return account, call
+
 
 async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
@@ -166,15 +175,21 @@ async def staged(settings: Settings, database: Statements, *names: str) -> Async
         yield Stage(fal, database, divisions, clients)
 
 
-async def test_calls_go_out_from_the_owners_and_move_when_one_ends(replicated: Settings, database: Statements) -> None:
-    async with staged(replicated, database, "a", "b") as stage:
-        await stage.until(2, 2)
-        by = Counter([await stage.ask(account) for account in stage.clients])
-        assert by == {"a": 2, "b": 2}
-        assert Counter(replica for replica, _ in stage.fal.asked) == by, "each call is made once"
-        await stage.divisions.pop("b").close()
-        await stage.until(4)
-        assert {await stage.ask(account) for account in stage.clients} == {"a"}
+@pytest.fixture
+async def stage(replicated: Settings, database: Statements) -> AsyncIterator[Stage]:
+    """A leader a and a follower b, of which each owns two of four accounts."""
+    async with staged(replicated, database, "a", "b") as made:
+        await made.until(2, 2)
+        yield made
+
+
+async def test_calls_go_out_from_the_owners_and_move_when_one_ends(stage: Stage) -> None:
+    by = Counter([await stage.ask(account) for account in stage.clients])
+    assert by == {"a": 2, "b": 2}
+    assert Counter(replica for replica, _ in stage.fal.asked) == by, "each call is made once"
+    await stage.divisions.pop("b").close()
+    await stage.until(4)
+    assert {await stage.ask(account) for account in stage.clients} == {"a"}
 
 
 async def test_a_call_under_way_ends_before_its_account_moves(replicated: Settings, database: Statements) -> None:
@@ -198,109 +213,69 @@ async def test_a_call_under_way_ends_before_its_account_moves(replicated: Settin
             await other.close()
 
 
-async def test_an_owner_that_does_not_reach_fal_has_its_calls_made_by_another(
-    replicated: Settings, database: Statements
-) -> None:
-    async with staged(replicated, database, "a", "b") as stage:
-        await stage.until(2, 2)
-        stage.fal.away.add("b")
-        assert {await stage.ask(account) for account in stage.clients} == {"a"}, "no call fails"
-        await stage.until(4, 0)
+async def test_an_owner_that_does_not_reach_fal_has_its_calls_made_by_another(stage: Stage) -> None:
+    stage.fal.away.add("b")
+    assert {await stage.ask(account) for account in stage.clients} == {"a"}, "no call fails"
+    await stage.until(4, 0)
 
 
-async def test_a_leader_that_does_not_reach_fal_has_its_calls_made_by_others(
-    replicated: Settings, database: Statements
-) -> None:
-    async with staged(replicated, database, "a", "b") as stage:
-        await stage.until(2, 2)
-        stage.fal.away.add("a")
-        assert {await stage.ask(account) for account in stage.clients} == {"b"}
-        await stage.until(0, 4)
+async def test_a_leader_that_does_not_reach_fal_has_its_calls_made_by_others(stage: Stage) -> None:
+    stage.fal.away.add("a")
+    assert {await stage.ask(account) for account in stage.clients} == {"b"}
+    await stage.until(0, 4)
 
 
-async def test_what_nobody_reaches_fails_as_it_does_without_division(
-    replicated: Settings, database: Statements
-) -> None:
-    async with staged(replicated, database, "a", "b") as stage:
-        await stage.until(2, 2)
-        stage.fal.away |= {"a", "b"}
-        for account in stage.clients:
-            with pytest.raises(UnreachableError, match="no route"):
-                await stage.ask(account)
+async def test_what_nobody_reaches_fails_as_it_does_without_division(stage: Stage) -> None:
+    stage.fal.away |= {"a", "b"}
+    for account in stage.clients:
+        with pytest.raises(UnreachableError, match="no route"):
+            await stage.ask(account)
 
 
-async def test_the_leader_asks_for_accounts_of_which_an_owner_has_another_key(
-    replicated: Settings, database: Statements
-) -> None:
-    async with staged(replicated, database, "a", "b") as stage:
-        await stage.until(2, 2)
-        stage.fal.keys["b"] = "rotated:a-secret-of-b"
-        assert {await stage.ask(account) for account in stage.clients} == {"a"}
-        assert not any(replica == "b" for replica, _ in stage.fal.asked), "it asks with no other key"
+async def test_the_leader_asks_for_accounts_of_which_an_owner_has_another_key(stage: Stage) -> None:
+    stage.fal.keys["b"] = "rotated:a-secret-of-b"
+    assert {await stage.ask(account) for account in stage.clients} == {"a"}
+    assert not any(replica == "b" for replica, _ in stage.fal.asked), "it asks with no other key"
 
 
-async def test_a_report_is_streamed_by_the_leader_which_takes_its_account_over(
-    replicated: Settings, database: Statements
-) -> None:
-    async with staged(replicated, database, "a", "b") as stage:
-        await stage.until(2, 2)
-        account = await stage.owner_is("b")
-        client = stage.clients[account]
-        pieces = client.stream(REPORT, {}, client.deadline())
-        assert await anext(pieces)
-        assert stage.fal.asked[-1] == ("a", account)
-        assert await stage.ask(account) == "a", "while the report lasts"
-        assert [piece async for piece in pieces]
-        await stage.until(2, 2)
+async def test_a_report_is_streamed_by_the_leader_which_takes_its_account_over(stage: Stage) -> None:
+    account = await stage.owner_is("b")
+    client = stage.clients[account]
+    pieces = client.stream(REPORT, {}, client.deadline())
+    assert await anext(pieces)
+    assert stage.fal.asked[-1] == ("a", account)
+    assert await stage.ask(account) == "a", "while the report lasts"
+    assert [piece async for piece in pieces]
+    await stage.until(2, 2)
 
 
-async def test_errands_that_a_crash_of_the_server_has_removed_are_laid_anew(
-    replicated: Settings, database: Statements
-) -> None:
-    async with staged(replicated, database, "a", "b") as stage:
-        await stage.until(2, 2)
-        account = await stage.owner_is("b")
-        stage.fal.may_answer.clear()
-        before = len(stage.fal.asked)
-        call = asyncio.create_task(stage.ask(account))
-        await eventually(lambda: len(stage.fal.asked) > before)
-        database.execute("TRUNCATE replica_errand")
-        await eventually(lambda: len(stage.fal.asked) > before + 1)
-        stage.fal.may_answer.set()
-        assert await call == "b"
+async def test_errands_that_a_crash_of_the_server_has_removed_are_laid_anew(stage: Stage) -> None:
+    _, call = await stage.call_under_way()
+    made = len(stage.fal.asked)
+    stage.database.execute("TRUNCATE replica_errand")
+    await eventually(lambda: len(stage.fal.asked) > made)
+    stage.fal.may_answer.set()
+    assert await call == "b"
 
 
-async def test_an_owner_whose_time_has_run_out_ends_its_calls_and_brings_nothing(
-    replicated: Settings, database: Statements
-) -> None:
-    async with staged(replicated, database, "a", "b") as stage:
-        await stage.until(2, 2)
-        account = await stage.owner_is("b")
-        stage.fal.may_answer.clear()
-        before = len(stage.fal.asked)
-        call = asyncio.create_task(stage.ask(account))
-        await eventually(lambda: len(stage.fal.asked) > before)
-        # Its next renewal finds that another has it.
-        database.execute(
-            f"UPDATE replica_owner SET replica = 'a', token = 'new', is_recalled = false WHERE account = '{account}'"  # noqa: S608
-        )
-        stage.fal.may_answer.set()
-        await call
-        assert stage.number > before + 1, "the answer to the first call is refused"
+async def test_an_owner_whose_time_has_run_out_ends_its_calls_and_brings_nothing(stage: Stage) -> None:
+    account, call = await stage.call_under_way()
+    made = len(stage.fal.asked)
+    # Its next renewal finds that another has it.
+    stage.database.execute(
+        f"UPDATE replica_owner SET replica = 'a', token = 'new', is_recalled = false WHERE account = '{account}'"  # noqa: S608
+    )
+    stage.fal.may_answer.set()
+    await call
+    assert stage.number > made, "the answer to the first call is refused"
 
 
-async def test_a_call_that_nobody_waits_for_is_ended(replicated: Settings, database: Statements) -> None:
-    async with staged(replicated, database, "a", "b") as stage:
-        await stage.until(2, 2)
-        account = await stage.owner_is("b")
-        stage.fal.may_answer.clear()
-        before = len(stage.fal.asked)
-        call = asyncio.create_task(stage.ask(account))
-        await eventually(lambda: len(stage.fal.asked) > before)
-        call.cancel()
-        await eventually(lambda: not stage.divisions["b"].under_way)
-        stage.fal.may_answer.set()
-        assert await stage.ask(account) == "b"
+async def test_a_call_that_nobody_waits_for_is_ended(stage: Stage) -> None:
+    account, call = await stage.call_under_way()
+    call.cancel()
+    await eventually(lambda: not stage.divisions["b"].under_way)
+    stage.fal.may_answer.set()
+    assert await stage.ask(account) == "b"
 
 
 async def test_replicas_behind_a_pooler_divide_accounts_too(settings: MakeSettings, pooled_address: str) -> None:

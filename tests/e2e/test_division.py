@@ -295,7 +295,7 @@ FAULTS: tuple[tuple[str, Callable[[Replica], object], Callable[[Replica], object
     ("killed (SIGKILL)", lambda it: it.exporter.kill(), lambda it: it.exporter.start()),
     ("ended (SIGTERM)", lambda it: it.exporter.stop(), lambda it: it.exporter.start()),
 )
-"""What is done to a replica, and how that is undone."""
+"""Each with the way to do it to a replica, and to undo it."""
 
 
 @pytest.mark.parametrize("who", ["a follower", "the leader"])

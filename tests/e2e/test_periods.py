@@ -36,7 +36,7 @@ PERIODS: dict[Period, Callable[[date], object]] = {
     "week": lambda day: day.isocalendar()[:2],
     "month": lambda day: (day.year, day.month),
 }
-"""What the days of one period have in common."""
+"""The key that the days of one period have in common."""
 
 INSTANTS = {
     "summer time ends in this day of 25 hours": ("Europe/Berlin", "2026-10-25T22:30"),

@@ -1,4 +1,4 @@
-"""What the processes leave in the temporary folder: nothing after an end, and nothing for long after a kill."""
+"""Processes leave in the temporary folder nothing after an end, and nothing for long after a kill."""
 
 import os
 import signal

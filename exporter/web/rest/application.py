@@ -72,6 +72,7 @@ class Rest:
         self._read: tuple[object, _LedgerState] | None = None
         self._asked: OrderedDict[tuple[str, str], _Asked] = OrderedDict()
         self._lacks: tuple[Publication | None, tuple[str, ...]] = (None, ())
+        self._counted: tuple[Publication | None, int] = (None, 0)
         self._focus = FocusFiles(
             ReportSources(options.ledger_url.get_secret_value(), options.inquirer, options.accounts)
         )
@@ -149,6 +150,14 @@ class Rest:
             return None
         return self._answers.known(asked.key)
 
+    def _count_of(self, publication: Publication | None) -> int:
+        """Count the publications that are answered from; a collector that begins anew may number two alike."""
+        newest, count = self._counted
+        if newest is not publication:
+            count += 1
+            self._counted = publication, count
+        return count
+
     def _lacking(self) -> tuple[str, ...]:
         """Return what the figures of the ledger lack; worked out once for each publication."""
         publication = self._published()
@@ -205,7 +214,7 @@ class Rest:
                 kind = call.path, question.group_by, *sorted(question.where), len(question.window).bit_length()
         else:
             of = publication
-            state = publication and (publication.sequence, publication.at)
+            state = self._count_of(publication)
         answered = tuple((part.account, part.window, part.as_of, part.problem) for part in live)
         # Windows without an edge follow the clock, by whole hours.
         key = (call.path, tuple(sorted(texts.items())), quoted, state, answered, hour_of(now))

@@ -249,7 +249,7 @@ async def test_a_store_that_asks_for_years_is_written_to_again_within_an_hour(be
 
 
 async def test_an_answer_that_cannot_be_unpacked_is_no_refusal(bench: Bench) -> None:
-    """What a store says of samples decides whether they are told with the next hour: unread, they would be twice."""
+    """Refused samples are told with the next hour; by an answer that is not read they would be told twice."""
     broken = {"Content-Encoding": "gzip"}
     bench.store.answers = [(204, {}, ""), (400, broken, "no gzip"), (500, broken, "no gzip"), (200, broken, "no gzip")]
     bench.store.knows_2 = False
