@@ -130,6 +130,11 @@ class Watch:
         """Return whether the source of each account works."""
         return {dict(labels)["account"]: value for labels, value in self.seen.get("fal_source_up", {}).items()}
 
+    def balances(self) -> set[str]:
+        """Return the accounts whose balance REST speaks of; asked twice, it answers from its cache."""
+        answers = [HTTP.get(f"{self.exporter.url}/v1/billing/balance", timeout=PATIENCE) for _ in range(2)]
+        return {account["account"] for account in answers[-1].raise_for_status().json()["accounts"]}
+
     def planted(self) -> dict[str, float]:
         """Return the dollars that have been counted since the start, of what only this test charges, by account."""
         found = ((dict(labels), value) for labels, value in self.seen.get(SPEND, {}).items())
@@ -239,6 +244,7 @@ def test_accounts_come_go_and_change_their_keys_at_sighup(stage: Stage) -> None:
 
         all_up = dict.fromkeys(keys, 1.0)
         wait_until(lambda: all(work(all_up)(watch) for watch in watches), "all accounts are polled")
+        assert all(watch.balances() == {*keys} for watch in watches)
         fals.charge(range(ACCOUNTS))
         expected = dict.fromkeys(keys, 1.0)
         wait_until(lambda: all(counted(watch) for watch in watches), "each dollar is counted once")
@@ -262,6 +268,7 @@ def test_accounts_come_go_and_change_their_keys_at_sighup(stage: Stage) -> None:
 
         stage.reload(watches, "ten come, ten go, two keys are exchanged", is_changed)
         assert all({*watch.up()} - not_polled == {*keys} - not_polled for watch in watches)
+        assert all(watch.balances() - not_polled == {*keys} - not_polled for watch in watches)
         polled = [fals.answered[number][-1] - began for number in keys.values() if number not in {11, 12, 20, 21}]
         assert min(polled) > 0, "every other account has been polled since"
         fals.held = set()
@@ -277,6 +284,7 @@ def test_accounts_come_go_and_change_their_keys_at_sighup(stage: Stage) -> None:
         stage.configure(keys)
         all_up = dict.fromkeys(keys, 1.0)
         stage.reload(watches, "ten come back, two have their keys again", work(all_up))
+        assert all(watch.balances() == {*keys} for watch in watches)
         fals.charge(range(ACCOUNTS + 10))
         expected = {name: value + 1 for name, value in expected.items()}
         expected |= {f"account-{number}": 2.0 for number in range(10)}
