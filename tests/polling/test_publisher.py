@@ -353,6 +353,27 @@ async def test_a_small_write_that_still_fits_on_a_full_disk_does_not_end_the_pro
     assert not after.overview.ledger.problem
 
 
+async def test_any_write_ends_a_problem_that_is_no_full_disk(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, clock: BenchClock
+) -> None:
+    """A lock of a moment would else be told until the next poll, which may be an hour away."""
+
+    def locked(*_: object, **__: object) -> None:
+        raise LedgerError("the ledger is locked by another process")
+
+    await bench.account.poll_current()
+    publish = Published(bench)
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "restate", locked)
+        clock.forward(minutes=5)
+        await bench.account.poll_current()
+    assert [polled.cause for polled in bench.account.polled if polled.name == "models"] == ["ledger"]
+    await bench.account.poll_balance()
+    after = await publish()
+    assert sample(after, "fal_exporter_ledger_up") == 1
+    assert not after.overview.ledger.problem
+
+
 async def test_a_ledger_that_is_lost_is_told_in_metrics_and_page_until_it_is_back(
     bench: Bench, clock: BenchClock, tmp_path: Path
 ) -> None:
